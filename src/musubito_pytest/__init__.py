@@ -41,7 +41,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Add the marker. Begin to record or replay if that has not begun, since a `conftest.py` names this plugin."""
     config.addinivalue_line(
         "markers",
-        "musubito(compare=None, allow_effects=False): record the steps of the test in a cassette, and replay them. "
+        "musubito(live=(), compare=None, allow_effects=False): record the steps of the test in a cassette, and replay "
+        "them. live holds the names of steps that run in a replay, as patterns: 'app.parse', 'tools.*'. "
         "compare(recorded, new) tells for --musubito=verify whether two answers of a STOCHASTIC step are alike. With "
         "allow_effects=True, an effect may be recorded, for which it takes place.",
     )

@@ -66,6 +66,17 @@ def test_an_edit_of_the_prompt_fails_and_shows_the_difference(project: Path, pla
     assert [result["output"] for result in cassette(project)["results"]] == ["an answer to 'Answer at length: why?'"]
 
 
+def test_the_last_lines_of_the_screen_show_a_long_edit(project: Path, play: Run) -> None:
+    long = "\\n".join(f"Rule {number}." for number in range(30))
+    edit(project / "answers.py", "Answer briefly: ", long)
+    play("--musubito=record")
+    edit(project / "answers.py", "Rule", "Hint")
+    lines = play("--musubito=replay").outlines[-12:]
+    assert lines[0].startswith("answers.ask was not replayed: its code changed: `answers.PROMPT`")
+    assert lines[1:6] == ["  -Rule 0.", "  -Rule 1.", "  +Hint 0.", "  +Hint 1.", "  … 56 lines more"]
+    assert lines[6:8] == ["Record it again:", "  pytest tests/test_it.py::test_it --musubito=refresh"]
+
+
 def test_another_input_fails_and_shows_the_field(project: Path, play: Run) -> None:
     test = project / "tests" / "test_it.py"
     edit(project / "answers.py", "def ask(question: str)", "def ask(question)")

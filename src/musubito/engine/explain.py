@@ -66,8 +66,11 @@ def explain(engine: EngineHost, call: Call, run: Run | None = None) -> Explanati
     return explained(question, question.decision)
 
 
-def explained(question: CallProtocol, decision: ReplayDecision) -> Explanation:
-    """Explain a decision about a call, with the differences from earlier calls. Raises `StoreError`."""
+def explained(question: CallProtocol, decision: ReplayDecision, *, floor: float | None = None) -> Explanation:
+    """Explain a decision about a call, with the differences from earlier calls. Raises `StoreError`.
+
+    A new call is compared with one whose likeness reaches `floor`, by default with one that is much like it.
+    """
     engine, call = question.engine, question.call
     nearest_id: str | None = None
     arguments: tuple[str, ...] = ()
@@ -89,7 +92,8 @@ def explained(question: CallProtocol, decision: ReplayDecision) -> Explanation:
     stored = _stored(question, this, alike)
     is_new = decision.reason is ReplayReason.NODE_NOT_FOUND
     codes = {this.code: _parts(call.code.parts), **stored.codes}
-    near = nearest(this, stored.inputs, alike, codes, floor_of(this) if is_new else 0.0, {})
+    floor = floor_of(this) if floor is None else floor
+    near = nearest(this, stored.inputs, alike, codes, floor if is_new else 0.0, {})
     if near is not None:
         is_effect = call.definition.semantics.step_type is StepType.EXTERNAL_EFFECT
         nearest_id, varies = near.call.node.hex(), near.varies and not is_effect

@@ -19,7 +19,7 @@ from musubito.engine.lookup import with_live_steps
 from musubito.engine.requests import CallSteps, Offload, Raised
 from musubito.engine.shown_misses import show_misses_last
 from musubito.errors import NotReplayed, StoreError
-from musubito.model import MusubitoResult, ReplayDecision, ReplayReason, StepType
+from musubito.model import MusubitoResult, ReplayDecision, ReplayReason, StepConfiguration, StepType
 from musubito.policy import decide, no
 from musubito.store.rows import Candidate, EffectRow
 
@@ -47,11 +47,14 @@ class RecordedCall(CallProtocol):
         """Decide as at other times, but that what is LIVE or always forced is replayed."""
         if self.call.forced_by not in (None, ReplayReason.LIVE):
             return super()._decide(candidate)
+        return decide(with_live_steps(candidate), self._policy(), self.engine.now())
+
+    def _policy(self) -> StepConfiguration:
         policy = self.call.definition.semantics
         if policy.runs_each_time:
             kind = StepType.STOCHASTIC if policy.step_type is StepType.LIVE else policy.step_type
             policy = replace(policy, step_type=kind, force_reexecution=False)
-        return decide(with_live_steps(candidate), policy, self.engine.now())
+        return policy
 
 
 class _ReplayOnly(RecordedCall):
@@ -70,10 +73,13 @@ class _ReplayOnly(RecordedCall):
 class ReplayOnlyStepCall(_ReplayOnly):
     """A call of a step."""
 
+    _floor: ClassVar[float | None] = None
+    """The least likeness of an earlier call that a call is compared with; None for the usual one."""
+
     def _begin(self) -> CallSteps[MusubitoResult[Any] | Raised | StartedExecution]:
         hit = yield from self.lookup()
         if hit is None:
-            explanation: Explanation = yield Offload(partial(explained, self, no(self._reason)))
+            explanation: Explanation = yield Offload(partial(explained, self, no(self._reason), floor=self._floor))
             raise self._miss(_difference(explanation), explanation)
         return hit
 

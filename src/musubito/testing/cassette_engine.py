@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from enum import Enum
 from math import inf
 from typing import Any, Final
@@ -27,7 +28,7 @@ from musubito.engine.run_input import GivenToRun
 from musubito.engine.scope import Scope
 from musubito.errors import ArtifactUnreadable, EncodingError, NotReplayed
 from musubito.lineage.transfer.cassette import CassetteError, secret_at, secret_found
-from musubito.model import MusubitoResult, StepType
+from musubito.model import MusubitoResult, ReplayDecision, StepConfiguration, StepType
 from musubito.reasons import ReplayReason
 from musubito.store.changes import Commit, CommitFailure, Committed
 from musubito.store.queries import CurrentMoment, OlderCandidates, SampleTree
@@ -80,6 +81,7 @@ class CassetteEngine(MusubitoEngine):
 
     way = Way.REPLAY
     allow_effects = False
+    runs: Callable[[str], bool] = staticmethod(lambda _: False)
     compare: Callable[[Any, Any], bool] | None = None
     scrub: Scrub = str
     _answers_in_order = True
@@ -95,9 +97,17 @@ class CassetteEngine(MusubitoEngine):
         self.given: set[int] = set()
         """The executions with a LIVE step that the test was given, or has recorded. Each is given once."""
 
-    def begin(self, way: Way, compare: Callable[[Any, Any], bool] | None, scrub: Scrub, *, allow_effects: bool) -> None:
-        """Say how calls are made from now on."""
-        self.way, self.compare, self.scrub, self.allow_effects = way, compare, scrub, allow_effects
+    def begin(
+        self,
+        way: Way,
+        compare: Callable[[Any, Any], bool] | None,
+        scrub: Scrub,
+        *,
+        allow_effects: bool,
+        runs: Callable[[str], bool],
+    ) -> None:
+        """Say how calls are made from now on. A step whose name `runs` is true of runs in a replay, too."""
+        self.way, self.compare, self.scrub, self.allow_effects, self.runs = way, compare, scrub, allow_effects, runs
 
     def _begin_process(self) -> None:
         super()._begin_process()
@@ -107,7 +117,7 @@ class CassetteEngine(MusubitoEngine):
         """Return the engine of another namespace on the same store, which makes calls in the same way."""
         engine = super().in_namespace(namespace)
         if isinstance(engine, CassetteEngine) and engine is not self:
-            engine.begin(self.way, self.compare, self.scrub, allow_effects=self.allow_effects)
+            engine.begin(self.way, self.compare, self.scrub, allow_effects=self.allow_effects, runs=self.runs)
             engine.misses, engine.deviations, engine.unrecorded = self.misses, self.deviations, self.unrecorded
             engine.secrets, engine.given = self.secrets, self.given
         return engine
@@ -117,19 +127,32 @@ class CassetteEngine(MusubitoEngine):
     ) -> CallProtocol:
         if kinds is not DRY_RUNS:
             self._look_at_code(call)
+            way = self._way_of(call)
             if self.way is Way.REPLAY:
-                mode = Mode.REPLAY_ONLY  # whatever mode the code under test sets
+                mode = way.mode  # whatever mode the code under test sets
             default = REPLAYS if mode is Mode.REPLAY_ONLY else RUNS
             step = (kinds or default)[0]
             if call.forced_by is ReplayReason.RELEASED_BY_ANSWER:
                 call = call._replace(forced_by=ReplayReason.LIVE)  # it is answered in its order
-            # A LIVE step is replayed in a test that is verified, too: it may write.
-            is_live = call.definition.semantics.step_type is StepType.LIVE
-            way = Way.RECORD if is_live and self.way is Way.VERIFY else self.way
             step = _ReplayedStepCall if way is Way.REPLAY else _CALLS[way].get(step, step)
             may_run = self.allow_effects and self.way in (Way.RECORD, Way.REFRESH)
             kinds = step, default[1] if may_run else _ReplayedEffectCall
         return super()._protocol(call, mode, scope, kinds)
+
+    def _way_of(self, call: Call) -> Way:
+        """Return the way of one call.
+
+        - A LIVE step is replayed in a test that is verified, too: it may write.
+        - In a replay the steps run that the test names. So does a node of tools that was not recorded, as after an
+          edit of a tool that it does not call: each tool that it calls replays.
+        """
+        is_live = call.definition.semantics.step_type is StepType.LIVE
+        if self.way is Way.VERIFY and is_live:
+            return Way.RECORD
+        calls_live_steps = call.forced_by is ReplayReason.LIVE and not is_live
+        if self.way is Way.REPLAY and (calls_live_steps or self.runs(call.definition.name)):
+            return Way.RECORD
+        return self.way
 
     def _look_at_code(self, call: Call) -> None:
         """Note a constant that looks like a secret. A secret in a function's own text is only hidden."""
@@ -190,6 +213,12 @@ class _AskingCall(CallProtocol):
 class _CassetteCall(_AskingCall, RecordedCall):
     """A call that a cassette answers. What runs each time is answered in the order in which it was recorded."""
 
+    def _policy(self) -> StepConfiguration:
+        return replace(super()._policy(), ttl_seconds=None)
+
+    def _decide(self, candidate: Candidate) -> ReplayDecision:
+        return super()._decide(candidate._replace(valid_until=None))
+
     def _select_candidate(self, newest: Candidate | None) -> CallSteps[MusubitoResult[Any] | None]:
         if newest is None or not newest.holds & LIVE:
             return (yield from super()._select_candidate(newest))
@@ -236,7 +265,9 @@ class _RecordedStream(_CassetteCall, StreamCall):
 
 
 class _ReplayedStepCall(_CassetteCall, ReplayOnlyStepCall):
-    """A call of a step that replays, or is noted as missing."""
+    """A call of a step that replays, or is noted as missing. It is compared with what the cassette has of the step."""
+
+    _floor = 0.0
 
     def begin(self) -> CallSteps[MusubitoResult[Any] | Raised | StartedExecution]:
         try:

@@ -43,12 +43,17 @@ from musubito.reasons import NeverReplayed, ReplayReason
 from musubito.store.rows import ExternalRead
 from musubito.store.sqlite.storage import SQLiteStorage
 from musubito.testing.cassette_engine import NO_EFFECTS, CassetteEngine, Deviation, Way
+from musubito.testing.live_steps import LiveSteps
 from musubito.testing.scrub import Scrub, scrubbed_input, scrubbed_result
 from musubito.values.class_names import name_modules
 
 MAX_FIELDS: Final = 10
-"""Differing fields that are shown of a call."""
+"""Differing fields that are shown of an answer, and calls that are shown of a test that cannot be replayed."""
 RETURN_IT: Final = "Let the step return what the test looks at, or call its function without the step."
+MAX_LINES: Final = 4
+"""Lines of differences that are shown of a call, so that the last twelve lines of the screen hold all."""
+MAX_OTHERS: Final = 2
+"""Calls that are named below the first one that was not replayed."""
 MAX_NAMED: Final = 10
 """Lines under one title that are shown at the end of a session."""
 
@@ -77,9 +82,11 @@ class RecordedTest:
             strict=True,
         )
         allow_effects = marker.kwargs.get("allow_effects", False)
-        self.engine.begin(way, marker.kwargs.get("compare"), scrub or str, allow_effects=allow_effects)
+        live = LiveSteps(marker.kwargs.get("live", ()) if way is Way.REPLAY else (), self.before.results)
+        compare = marker.kwargs.get("compare")
+        self.engine.begin(way, compare, scrub or str, allow_effects=allow_effects, runs=live.runs)
         if way is not Way.REFRESH:
-            here = changed_results(self.before.results, self._here)
+            here = changed_results(live.others, self._here)
             load_cassette(self.engine, replace(self.before, results=tuple(here)))
         self.lineage = Lineage(self.engine)
         self.saved: int | None = None
@@ -177,7 +184,10 @@ class RecordedTest:
     def report(self) -> str:
         """Return why calls were not replayed, and what to do."""
         misses = {str(miss): miss for miss in self.engine.misses}
-        lines = [line for miss in misses.values() for line in _miss_text(miss)]
+        first, *others = misses.values()
+        lines = [*_miss_text(first), *(_miss_line(miss) for miss in others[:MAX_OTHERS])]
+        if len(others) > MAX_OTHERS:
+            lines.append(f"and {len(others) - MAX_OTHERS} other calls")
         if not self.has_cassette:
             lines.append(f"The test has no cassette {FOLDER}/{self.path.parent.name}/{self.path.name}.")
         return "\n".join([*lines, *self._remedy(misses.values())])
@@ -415,15 +425,25 @@ def _moved(
     return tuple(reads)
 
 
+def _miss_line(miss: NotReplayed) -> str:
+    return f"{miss.operation} was not replayed: {miss.why}"
+
+
 def _miss_text(miss: NotReplayed) -> Iterator[str]:
-    """Yield the lines that say what kept a call from being replayed."""
-    yield f"{miss.operation} was not replayed: {miss.why}"
+    """Yield the lines that say what kept a call from being replayed: few, so that one sees them all."""
+    yield _miss_line(miss)
     explanation = miss.explanation
     if explanation is None:
         return
-    yield from (f"  {field}" for field in explanation.fields[:MAX_FIELDS])
-    for diff in explanation.diffs:
-        yield from (f"  {line}" for line in diff.splitlines())
+    lines = [line for diff in explanation.diffs for line in diff.splitlines()]
+    before = [line for line in lines if line.startswith("-") and not line.startswith("--- ")]
+    after = [line for line in lines if line.startswith("+") and not line.startswith("+++ ")]
+    few = MAX_LINES // 2
+    shown = [*explanation.fields, *before[:few], *after[:few]][:MAX_LINES]
+    yield from (f"  {line}" for line in shown)
+    more = len(explanation.fields) + len(before) + len(after) - len(shown)
+    if more:
+        yield f"  … {more:,} lines more"
     if explanation.remedy:
         yield f"  {explanation.remedy}"
 
