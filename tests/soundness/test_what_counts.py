@@ -250,6 +250,14 @@ STEPS: Final[dict[str, tuple[str, str, str, str]]] = {
     ),
 }
 DO_NOT: Final[dict[str, tuple[str, str, str, str]]] = {
+    "a function that is called as a text of a Literal": (
+        (
+            "import typing\nclass Route:\n    step: typing.Literal['billing']\ndef billing(): return VALUE\n"
+            "def step(q): return Route.__name__"
+        ),
+        *"12",
+        "",
+    ),
     "a comment": (f"HELD = 1{HELD}  # VALUE", *"ab", ""),
     "a docstring": (f"{TOOL}def step(q): return f(q)", *"ab", ""),
     "an annotation": ("def f(q: VALUE): return q\ndef step(q): return f(q)", "int", "str", ""),

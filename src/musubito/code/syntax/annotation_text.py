@@ -21,8 +21,13 @@ def annotation_nodes(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterat
 
 
 def written_in(annotation: ast.AST) -> Iterator[ast.expr]:
-    """Yield the expressions that stand as text in an annotation, at any depth."""
-    for node in ast.walk(annotation):
+    """Yield the expressions that stand as text in an annotation, at any depth. The texts of a `Literal` are values."""
+    pending = [annotation]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith("Literal"):
+            continue
+        pending += ast.iter_child_nodes(node)
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             try:
                 inner: ast.expr = parsed(node.value.strip(), "eval").body
