@@ -70,6 +70,44 @@ def test_what_fills_a_field_counts(tmp_path, monkeypatch, name):
         assert len(ran) == 3
 
 
+class Connection(BaseSettings):
+    model: str = "small"
+    timeout: float = 30
+    db_port: int = 1
+
+
+def reads_connection():
+    return CONNECTION.model
+
+
+def reads_with_fallback():
+    try:
+        return CONNECTION.model
+    except TimeoutError:
+        return ""
+
+
+CONNECTION = Connection()
+
+
+def test_how_long_and_where_a_service_is_asked_does_not_count(monkeypatch):
+    def names(function):
+        return {part.name.rpartition(".")[2].upper() for part in CodeTracker(function).current().parts}
+
+    def digest(function):
+        return CodeTracker(function).current().digest
+
+    assert "ENVIRONMENT MODEL" in names(reads_connection)
+    assert not names(reads_connection) & {"ENVIRONMENT TIMEOUT", "ENVIRONMENT DB_PORT"}
+    assert names(reads_with_fallback) & {"ENVIRONMENT TIMEOUT", "ENVIRONMENT DB_PORT"} == {"ENVIRONMENT TIMEOUT"}
+    before = digest(reads_connection), digest(reads_with_fallback)
+    monkeypatch.setattr(CONNECTION, "db_port", 2)
+    assert (digest(reads_connection), digest(reads_with_fallback)) == before
+    monkeypatch.setattr(CONNECTION, "timeout", 5)
+    assert digest(reads_connection) == before[0]
+    assert digest(reads_with_fallback) != before[1]
+
+
 def test_other_sources_are_listed():
     (line,) = (each for each in CodeTracker(reads_nested).current().untracked if "settings" in each)
     assert line.endswith("Nested: settings that come from env_nested_delimiter")

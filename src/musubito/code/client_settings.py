@@ -2,9 +2,10 @@
 
 - How often and how long it is tried (`timeout`, `max_retries`) shows only if the attempts fail. So these settings count
   where the reached code may show a failure: with a fallback, a retry or an `except`.
-- The way to the service (`proxy`, `http_client`) and headers that number a request never count.
+- The way to the service (`proxy`, `port`, `http_client`) and headers that number a request never count.
 - An address counts without its scheme, its port and the version at its end; all addresses of this machine are one.
 
+The same holds for the fields of pydantic-settings, and for the variables that fill them: they differ between machines.
 What the user names in `ignore_settings` is left out as well. Where a call makes an object of a package, such settings
 do not count in the lines that made the object either.
 """
@@ -33,7 +34,7 @@ ATTEMPTS: Final = re.compile(r"(?:^|_)(?:timeouts?|retries|retry_delay)(?:_m?s|_
 """Names of settings that say how often or how long something is tried."""
 WAY: Final = re.compile(
     r"(?:^|_)(?:http_client|http_async_client|http_socket_options|proxy|proxies|max_connections|pool_maxsize"
-    r"|max_keepalive_connections|max_pool_connections|keepalive_expiry)$"
+    r"|max_keepalive_connections|max_pool_connections|keepalive_expiry|port)$"
 )
 """Names of settings that say by which connection a service is reached."""
 ADDRESS: Final = re.compile(r"(?:^|_)(?:base_url|api_base|api_url|endpoint)$")
@@ -73,6 +74,16 @@ def lines_that_count(walk: Walk, lines: Lines) -> Lines:
         Made(node, statement.around) for statement in lines.made if (node := pruned(statement.node, look)) is not None
     ]
     return lines._replace(made=tuple(made))
+
+
+def is_settings(cls: type) -> bool:
+    """Return whether a class is derived from `pydantic_settings.BaseSettings`."""
+    return any(map(is_base_settings, cls.__mro__[1:]))
+
+
+def is_base_settings(cls: type) -> bool:
+    """Return whether a class is `pydantic_settings.BaseSettings` itself."""
+    return cls.__name__ == "BaseSettings" and cls.__module__.partition(".")[0] == "pydantic_settings"
 
 
 class Look:

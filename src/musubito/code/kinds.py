@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from musubito.code import objects
 from musubito.code.cached_functions import know
+from musubito.code.client_settings import is_settings
 from musubito.code.displays import displays
 from musubito.code.live import ABSENT, ATOMS, CONTAINERS, default_of, fields_of, of_context, of_this_thread
 from musubito.code.object_fields import is_record
@@ -265,7 +266,8 @@ def kind_of(encoder: Encoder, cls: Any) -> Kind:
     if policy_of_class(cls) is not None and not issubclass(cls, NO_DATA):
         return Kind(is_marked, may_be_data=False, describe=objects.of_object)
     is_users = encoder.is_users(cls)
-    may_be_data = not issubclass(cls, NO_DATA) and (not is_users or is_record(cls) or not encoder.is_open(cls))
+    is_data = not issubclass(cls, NO_DATA) and not is_settings(cls)
+    may_be_data = is_data and (not is_users or is_record(cls) or not encoder.is_open(cls))
     for kinds, describe in DESCRIBERS:
         if issubclass(cls, kinds):
             with_class = is_users and not issubclass(cls, WITHOUT_CLASS)

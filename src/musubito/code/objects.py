@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
-from musubito.code.client_settings import counted, counts, lines_that_count
+from musubito.code.client_settings import counted, counts, is_settings, lines_that_count
 from musubito.code.displays import fields_to_build, objects_display
 from musubito.code.live import ATOMS, CONTAINERS, contents, fields_of, step_of
 from musubito.code.made import BY_LINES, Lines, lines_of_field
@@ -32,10 +32,11 @@ OF_CACHES: Final = frozenset({"__orig_class__", "__pydantic_fields_set__"})
 
 
 def of_record(encoder: Encoder, value: Any, name: str) -> bytes:
-    """Return the encoding of an object whose class declares its fields: all of them count."""
+    """Return the encoding of an object whose class declares its fields: all of them count, but for some settings."""
     own = tokens("record") + encoder.of_class(value)
+    has_settings = is_settings(type(value))
     for field, each in fields_in(value):
-        if field not in OF_CACHES:
+        if field not in OF_CACHES and not (has_settings and not counts(encoder.walk, field)):
             own += _of_field(encoder, value, field, each, name)
     return own
 

@@ -18,6 +18,7 @@ from musubito.code.classes import (
     overrides,
     shows_docstring,
 )
+from musubito.code.client_settings import counts, is_settings
 from musubito.code.live import ABSENT, ATOMS, step_of
 from musubito.code.made import lines_around, lines_of_global, lines_of_method, were_sent
 from musubito.code.ownership import Owner, counted_name, module_name, module_of
@@ -120,8 +121,8 @@ class ClassDescriber:
                 reached.references.append(tokens(name, shown))
             if lines := self.walk.lines.of_object(cls) or lines_of_global(names, cls.__name__):
                 self.walk.lines.refer(reached.name, lines)  # `create_model(...)`, `Page[Item]`
-        if environment.is_settings(cls):
-            variables, unseen = environment.settings_variables(cls)
+        if is_settings(cls):
+            variables, unseen = environment.settings_variables(cls, functools.partial(counts, self.walk))
             self.walk.lines.refer_environment(reached.name, variables, ())
             if unseen:
                 self.walk.not_followed.add(f"{reached.name}: settings that come from {', '.join(unseen)}")

@@ -8,11 +8,12 @@ name that is computed cannot be followed: `explain` lists it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import sha256
 from types import FunctionType, MethodType
 from typing import Any, Final
 
+from musubito.code.client_settings import is_base_settings
 from musubito.code.guard import Guard
 from musubito.code.syntax.function_text import FunctionText
 from musubito.code.syntax.name_usage import NameRead
@@ -81,15 +82,15 @@ def guard_variable(guard: Guard, name: str) -> None:
         guard.same(lambda: key in raw, False)
 
 
-def is_settings(cls: type) -> bool:
-    """Return whether a class is derived from `pydantic_settings.BaseSettings`."""
-    return any(map(_is_base_settings, cls.__mro__[1:]))
+def settings_variables(cls: type, counts: Callable[[str], bool]) -> tuple[set[str], list[str]]:
+    """Return the variables that fill the fields of a settings class, and the options that fill fields otherwise.
 
-
-def settings_variables(cls: type) -> tuple[set[str], list[str]]:
-    """Return the variables that fill the fields of a settings class, and the options that fill fields otherwise."""
+    A field of which `counts` is false is left out.
+    """
     config, names = getattr(cls, "model_config", {}), set[str]()
     for field, info in getattr(cls, "__pydantic_fields__", {}).items():
+        if not counts(field):
+            continue
         # An alias stands in place of the prefix and the name.
         alias = getattr(info, "validation_alias", None) or getattr(info, "alias", None)
         choices = getattr(alias, "choices", [alias])
@@ -98,17 +99,13 @@ def settings_variables(cls: type) -> tuple[set[str], list[str]]:
         if not aliases or config.get("populate_by_name") or config.get("validate_by_name"):
             names.add(f"{config.get('env_prefix', '')}{field}")
     defining = next(base for base in cls.__mro__ if "settings_customise_sources" in vars(base))
-    customised = not _is_base_settings(defining)
+    customised = not is_base_settings(defining)
     unseen = [option for option in UNSEEN if config.get(option)] + ["settings_customise_sources"] * customised
     if not config.get("case_sensitive"):
         wanted = {variable.lower() for variable in names}
         present = {variable for variable in os.environ if variable.lower() in wanted}
         names = {*wanted, *(variable.upper() for variable in wanted), *present}
     return names, unseen
-
-
-def _is_base_settings(cls: type) -> bool:
-    return cls.__name__ == "BaseSettings" and cls.__module__.partition(".")[0] == "pydantic_settings"
 
 
 def raw_environment() -> Any:
