@@ -421,6 +421,40 @@ def test_an_effect_that_is_allowed_takes_place_once_and_is_replayed(with_mail: P
     assert runs(with_mail) == 0
 
 
+SERVED = """
+from uuid import uuid4
+from time import time_ns
+from musubito import musubito_step
+
+
+@musubito_step
+def complete(question):
+    return {"id": f"chatcmpl-{uuid4().hex}", "created": time_ns(), "usage": {"tokens": time_ns()}, "text": "Yes."}
+
+
+@musubito_step
+def shorten(completion):
+    return completion["text"][:2]
+"""
+
+
+def test_a_refresh_keeps_an_answer_that_says_the_same(project: Path, play: Run) -> None:
+    (project / "answers.py").write_text(SERVED)
+    (project / "tests" / "test_it.py").write_text(
+        "import pytest\nfrom answers import complete, shorten\n\n\n@pytest.mark.musubito\ndef test_it():\n"
+        "    for _ in range(2):\n        assert shorten(complete('why?').value).value\n"
+    )
+    play("--musubito=record").assert_outcomes(passed=1)
+    recorded_long_ago(cassette_file(project))
+    before = cassette_file(project).read_bytes()
+    play("--musubito=refresh").assert_outcomes(passed=1)
+    assert cassette_file(project).read_bytes() == before
+    edit(project / "answers.py", "Yes.", "No.")
+    play("--musubito=refresh").assert_outcomes(passed=1)
+    assert [result["output"] for result in cassette(project)["results"]][-1] == "No"
+    assert cassette_file(project).read_bytes() != before
+
+
 def test_an_effect_of_each_run_is_replayed_and_recorded_anew(with_mail: Path, play: Run) -> None:
     edit(with_mail / "answers.py", '"external_effect"', '"external_effect", once_per="run"')
     edit(with_mail / "tests" / "test_it.py", "musubito\n", "musubito(allow_effects=True)\n")

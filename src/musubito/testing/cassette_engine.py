@@ -29,10 +29,12 @@ from musubito.engine.scope import Scope
 from musubito.errors import ArtifactUnreadable, EncodingError, NotReplayed
 from musubito.lineage.transfer.cassette import CassetteError, secret_at, secret_found
 from musubito.model import MusubitoResult, ReplayDecision, StepConfiguration, StepType
+from musubito.payloads.codec import PLAIN
 from musubito.reasons import ReplayReason
 from musubito.store.changes import Commit, CommitFailure, Committed
 from musubito.store.queries import CurrentMoment, OlderCandidates, SampleTree
 from musubito.store.rows import Candidate, InputLine
+from musubito.testing.same_answers import is_same_answer
 from musubito.testing.scrub import Scrub, scrubbed_value
 from musubito.values.artifact_codec import encode_value
 from musubito.values.display import plain, with_secrets
@@ -94,6 +96,8 @@ class CassetteEngine(MusubitoEngine):
         self.unrecorded: list[str] = []
         self.secrets: list[tuple[int, CassetteError]] = []
         self._looked_at: set[bytes] = set()
+        self.before: dict[tuple[str, bytes], list[bytes]] = {}
+        """What the cassette holds in `refresh`: the payloads of calls in their order, by namespace and reuse key."""
         self.given: set[int] = set()
         """The executions with a LIVE step that the test was given, or has recorded. Each is given once."""
 
@@ -119,7 +123,7 @@ class CassetteEngine(MusubitoEngine):
         if isinstance(engine, CassetteEngine) and engine is not self:
             engine.begin(self.way, self.compare, self.scrub, allow_effects=self.allow_effects, runs=self.runs)
             engine.misses, engine.deviations, engine.unrecorded = self.misses, self.deviations, self.unrecorded
-            engine.secrets, engine.given = self.secrets, self.given
+            engine.secrets, engine.given, engine.before = self.secrets, self.given, self.before
         return engine
 
     def _protocol(
@@ -208,6 +212,37 @@ class _AskingCall(CallProtocol):
             tree: Mapping[int, Any] = yield RunQuery(SampleTree(use.execution))
             self._run.samples.suspended([(tree, use.execution)])
         frame.samples = False
+
+
+class _RefreshedCall(_AskingCall):
+    """A call that runs, and whose recorded answer is kept if the new one says the same."""
+
+    def finish(
+        self, begun: StartedExecution, outcome: Returned[Any] | Raised, started_at: float, duration_ms: float
+    ) -> CallSteps[MusubitoResult[Any] | Raised]:
+        if isinstance(outcome, Returned):
+            outcome = self._recorded(outcome)
+        return (yield from super().finish(begun, outcome, started_at, duration_ms))
+
+    def _recorded(self, outcome: Returned[Any]) -> Returned[Any]:
+        engine = self.engine
+        assert isinstance(engine, CassetteEngine)
+        recorded = engine.before.get((engine.namespace, self.keys.reuse), [])
+        try:
+            new = encode_value(outcome.value) if recorded else b""
+        except EncodingError:
+            return outcome  # it is not stored, and its error says why
+        for payload in recorded:
+            if is_same_answer(payload, new, engine.scrub):
+                value = self._decoded(payload, PLAIN, engine.contents.digest(payload))
+                if isinstance(value, Returned):
+                    recorded.remove(payload)
+                    return value
+        return outcome
+
+
+class _RefreshedStream(_RefreshedCall, StreamCall):
+    """The same for a call of a stream."""
 
 
 class _CassetteCall(_AskingCall, RecordedCall):
@@ -353,7 +388,7 @@ class _VerifiedStream(_VerifiedStepCall, StreamCall):
 
 
 _CALLS: Final[dict[Way, dict[type[CallProtocol], type[CallProtocol]]]] = {
-    Way.REFRESH: {CallProtocol: _AskingCall},
+    Way.REFRESH: {CallProtocol: _RefreshedCall, StreamCall: _RefreshedStream},
     Way.RECORD: {CallProtocol: _CassetteCall, StreamCall: _RecordedStream},
     Way.VERIFY: {CallProtocol: _VerifiedStepCall, StreamCall: _VerifiedStream},
 }

@@ -267,6 +267,8 @@ MESSAGE: Ways = {
 }
 REMOVAL: Ways = {**MESSAGE, "id": at_field("removal")}
 _WITH_CONTEXT: Ways = {"tool_call": of_dict(_CALL)}
+_EDITED_CALLS: Ways = {"hitl_edited_tool_calls": _Walk.by_call}
+"""The key of a state under which LangChain's middleware keeps the tool calls that a person has edited."""
 _ABOUT_MESSAGE: Ways = {"message_id": at_field("message")}
 _OF_UI: Mapping[str, Ways] = {
     "ui": {"id": at_field("shown"), "metadata": of_dict(_ABOUT_MESSAGE)},
@@ -297,7 +299,9 @@ def shape_of(value: Mapping[Any, Any]) -> Ways:
     if type(kind) is str and kind in _OF_UI and "id" in value:
         return _OF_UI[kind]
     kind = value.get("__type")
-    return _WITH_CONTEXT if type(kind) is str and kind == "tool_call_with_context" else NOWHERE
+    if type(kind) is str and kind == "tool_call_with_context":
+        return _WITH_CONTEXT
+    return _EDITED_CALLS if "hitl_edited_tool_calls" in value else NOWHERE
 
 
 def through(walk: _Walk, value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -42,6 +43,8 @@ AT_ONCE: Final = 500
 """Executions that are read together."""
 FOR_READERS: Final = ExecutionFlags.OUTSIDE | ExecutionFlags.CONFIGURED
 """The flags of an execution that no replay needs."""
+LOCAL: Final = re.compile(r"(localhost|127\.[\d.]+|\[?::1\]?):\d+$")
+"""Matches the address of a server on this machine."""
 _ABOUT: Final = (
     "results_of_executions",
     "uses_of_executions",
@@ -181,29 +184,30 @@ def _portable(result: RecordedResult) -> Iterator[ExternalRead]:
     """Yield the reads that hold in another checkout.
 
     The absolute path of a file below the working directory is left out, unless something names that path: the same file
-    is read by its relative path.
+    is read by its relative path. A server on this machine has another port there.
     """
     named = NamedPaths(result)
     for read in result.reads:
-        if read.kind not in AT.values() or named.hold(read.key):
+        if read.kind == "network" and LOCAL.match(read.key):
+            yield read._replace(key=read.key.rpartition(":")[0])
+        elif read.kind not in AT.values() or named.hold(read.key):
             yield read
 
 
-def unanswered_calls(lineage: Lineage, results: Iterable[RecordedResult]) -> dict[str, NeverReplayed]:
-    """Return the operations of calls that results of their store do not answer, and why nothing of them is recorded.
+def unanswered_calls(lineage: Lineage) -> dict[str, NeverReplayed]:
+    """Return the operations of calls that no replay would answer, and why nothing of them is recorded.
 
-    Calls inside one that is answered are left out: a replay does not make them.
+    Left out are calls that were made again and then recorded, and those inside a recorded one: a replay does not make
+    them.
     """
     calls = {(row[1], row[2]): (row[0], (row[3], row[4])) for row in lineage.rows("executions_of_calls")}
-    refused = {
-        row[0]: row[1:] for row in lineage.about("refused_executions", (each for each, _ in calls.values() if each))
+    executions = [execution for execution, _ in calls.values() if execution is not None]
+    refused = {row[0]: row[1:] for row in lineage.about("refused_executions", executions)}
+    refused = {execution: row for execution, row in refused.items() if not _is_live_inside(row[2])}
+    recorded = {
+        bytes(row[5]): row[0] for row in lineage.about("results_of_executions", executions) if row[0] not in refused
     }
-    answered = {result.keys.reuse for result in results}
-    missing = {
-        execution
-        for execution, (_, key, why) in refused.items()
-        if not _is_live_inside(why) and bytes(key) not in answered
-    }
+    missing = {execution for execution, (_, key, _) in refused.items() if recorded.get(bytes(key), 0) < execution}
 
     def is_made(place: tuple[Any, Any]) -> bool:
         """Tell whether a replay comes to a call, or to the call at a place around one."""

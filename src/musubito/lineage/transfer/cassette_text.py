@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -22,6 +22,10 @@ FIRST_LINES: Final = f"---\nmusubito: {VERSION}\n"
 """The beginning of each cassette."""
 SHORT: Final = 80
 """Characters of a value that stands on the line of its name."""
+MAX_AGAIN: Final = 200
+"""Characters of a value that is shown each time."""
+EMPTY: Final = (None, {TYPE: "tuple", "items": []})
+"""Fields of an object that are not shown."""
 _NOT_SHOWN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 """Matches characters that a file of text cannot hold, or that Git takes for those of a binary file."""
 _FIELD: Final = re.compile(r"[.(,]")
@@ -39,12 +43,13 @@ def cassette_text(cassette: Cassette) -> str:
 
 
 class _Writer:
-    """What has been written so far: a message is shown once."""
+    """What has been written so far: a message, and a long value, is shown once."""
 
     def __init__(self, results: Iterable[RecordedResult]) -> None:
         self._numbers = {result.identity: number for number, result in enumerate(results, 1)}
         self._results = results
         self._shown: set[str] = set()
+        self._values: set[tuple[type, str]] = set()
 
     def lines(self) -> Iterator[str]:
         called_by = {
@@ -68,19 +73,24 @@ class _Writer:
             yield from self._messages([value])
         elif type(value) is list and value and all(map(is_message, value)):
             yield from self._messages(value)
+        elif len(text := _json(value)) > MAX_AGAIN and (type(value), text) in self._values:
+            yield f"{path}: as above" if path else "as above"
         elif type(value) is str and (len(value) > SHORT or "\n" in value):
+            self._values.add((str, text))
             yield f"{path}:" if path else "text:"
             yield _fenced(value)
-        elif len(text := _json(value)) <= SHORT or not isinstance(value, dict | list) or _is_of_numbers(value):
+        elif len(text) <= SHORT or not isinstance(value, dict | list) or _is_of_numbers(value):
             text = text if len(text) <= SHORT else f"{text[:SHORT]}… ({len(value):,} items)"
             yield f"{path}: {_code(text)}" if path else _code(text)
         elif isinstance(value, dict):
+            self._values.add((dict, text))
             if TYPE in value:
                 yield f"{path}: a {value[TYPE]}" if path else f"a {value[TYPE]}"
             for key, part in value.items():
-                if key != TYPE:
+                if key != TYPE and not (TYPE in value and part in EMPTY):
                     yield from self._value(f"{path}.{key}" if path else _one_line(key), part)
         else:
+            self._values.add((list, text))
             for number, part in enumerate(value):
                 yield from self._value(f"{path}[{number}]", part)
 
@@ -119,11 +129,18 @@ def _above(number: int) -> str:
 
 def _names(result: RecordedResult) -> list[str]:
     """Return the names of a result's code and files; of objects' fields, the object alone."""
-    names = dict.fromkeys(sorted(part for part, _, _ in result.code.parts))
+    parts = [part for part, _, _ in result.code.parts]
+    # Settings look for a variable under both spellings.
+    names = dict.fromkeys(sorted(part for part in parts if not (_is_spelt_otherwise(part, parts))))
     for name in list(names):
         if any(name[: found.start()] in names for found in _FIELD.finditer(name)):
             del names[name]
     return [_one_line(without_secrets(name)) for name in (*names, *(read.key for read in result.reads))]
+
+
+def _is_spelt_otherwise(part: str, parts: Collection[str]) -> bool:
+    variable = part.removeprefix("environment ")
+    return variable not in (part, variable.upper()) and f"environment {variable.upper()}" in parts
 
 
 def _fenced(text: str) -> str:
