@@ -28,7 +28,15 @@ from musubito_langgraph.message_ids.known_messages import (
     known_texts,
 )
 from musubito_langgraph.message_ids.placeholders import KEPT_ROLES, Derived, IdPlaceholder, Reported, SendPlaceholder
-from musubito_langgraph.message_ids.random_ids import _SHORTEST, _USUAL, Haystack, IdForm, form_of, is_random
+from musubito_langgraph.message_ids.random_ids import (
+    _SHORTEST,
+    _USUAL,
+    Haystack,
+    IdForm,
+    form_of,
+    form_of_call,
+    is_random,
+)
 from musubito_langgraph.message_ids.walk import (
     ATOMS,
     ATOMS_AND_TEXTS,
@@ -46,6 +54,8 @@ MAX_PLACEHOLDERS: Final = 4096
 """Number of placeholders that are made once: those of two inputs are compared, and are mostly the very same."""
 _placeholder = lru_cache(MAX_PLACEHOLDERS)(IdPlaceholder)
 _MESSAGES = frozenset(CLASSES)
+OF_CALLS: Final = ("call", "answer")
+"""The roles of ids of tool calls."""
 _READS_ALL: Final = Reading()
 
 
@@ -70,7 +80,7 @@ class _Naming(_Walk):
         """Objects that are not entered, but only searched."""
 
     def at_id(self, value: str, role: str) -> Any:
-        form = self.found.get(value) or form_of(value)
+        form = self.found.get(value) or (form_of_call if role in OF_CALLS else form_of)(value)
         if form is None:
             return self.at_text(value)
         self.roles[role].add(value)

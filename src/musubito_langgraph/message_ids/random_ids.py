@@ -22,9 +22,11 @@ _FORMS = (
     # The usual forms come first, because most ids have one of them.
     re.compile(f"((?:call_|toolu_)?)({_RANDOM})()").fullmatch,
     re.compile(f"((?:lc_)?run--?)({_RANDOM})((?:-[0-9]+)?)").fullmatch,
-    re.compile(f"(call_|toolu_)({_MIXED}[A-Za-z0-9_-]{{16,}})()").fullmatch,
+    re.compile(f"(call_|toolu_|tooluse_)({_MIXED}[A-Za-z0-9_-]{{16,}})()").fullmatch,
     re.compile(f"({_WORDS})({_RANDOM}|{_MIXED}[A-Za-z0-9]{{16,}})()").fullmatch,
 )
+_IS_SHORT = re.compile("[A-Za-z0-9]{9}").fullmatch
+"""Matches the ids that Mistral and Groq give to tool calls. Elsewhere such a text is a word."""
 _MADE_ELSEWHERE = frozenset(
     ("run-", "run--", "lc_run-", "lc_run--", "call_", "toolu_", "resp_", "msg_", "chatcmpl-", "gen-", "rs_", "fc_")
 )
@@ -70,6 +72,11 @@ def form_of(value: str) -> IdForm | None:
             prefix, core, suffix = match.groups()
             return IdForm(prefix, core, suffix, _IS_UUID(core) is not None)
     return None
+
+
+def form_of_call(value: str) -> IdForm | None:
+    """Return the same for the id of a tool call."""
+    return form_of(value) or (IdForm("", value, "", is_uuid=False) if _IS_SHORT(value) else None)
 
 
 def is_random(value: str) -> bool:
@@ -175,7 +182,7 @@ def new_core(prefix: str, alphabet: str, length: int) -> str:
         return str(uuid4())
     while True:
         core = "".join(secrets.choice(_ALPHABETS[alphabet]) for _ in range(length))
-        if is_random(prefix + core):
+        if _IS_SHORT(prefix + core) or is_random(prefix + core):
             return core
 
 
