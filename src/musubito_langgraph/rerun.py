@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 from uuid import uuid4
 
+from langgraph.channels import BinaryOperatorAggregate, Topic
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command, Overwrite
@@ -68,11 +69,20 @@ class GraphTarget:
 
     def __init__(self, graph: Any, module: str) -> None:
         self._graph = compiled_graph(graph, module)
-        functional = _graph_parts.is_functional(self._graph)
-        self.name: str = next(iter(self._graph.nodes)) if functional else self._graph.get_name()
+        self._is_functional = _graph_parts.is_functional(self._graph)
+        self.name: str = next(iter(self._graph.nodes)) if self._is_functional else self._graph.get_name()
+        channels = self._graph.channels
+        self.gathers: Sequence[str] = sorted(name for name, channel in channels.items() if _gathers(channel))
+        nodes = (node.bound for node in self._graph.nodes.values())
+        self.tools: Sequence[str] = [name for node in nodes for name in getattr(node, "tools_by_name", ())]
 
     def first_of(self, line: Any) -> Mapping[str, Any]:
-        """Return what a run begins with that is invoked with this input, which no run has recorded."""
+        """Return what a run begins with that is invoked with this input, which no run has recorded.
+
+        Raise `MusubitoError` for an input that is no state.
+        """
+        if not (isinstance(line, dict) or self._is_functional or ROOT in self._graph.channels):
+            raise MusubitoError(f"an input of {self.name} is an object with keys of its state, not {line!r:.80}")
         return {"state": line if isinstance(line, dict) and START not in self._graph.nodes else {START: line}}
 
     def call(self, chain: Chain, config: Mapping[str, Any], context: Any) -> None:
@@ -130,6 +140,11 @@ class GraphTarget:
             if name in accepted and name in channels
         }
         return given, {name: value for name, value in state.items() if name not in given and name in channels}
+
+
+def _gathers(channel: Any) -> bool:
+    """Tell whether a channel makes its value of all that is written to it."""
+    return isinstance(channel, BinaryOperatorAggregate | Topic)
 
 
 def _makes(channel: Any, value: Any) -> bool:

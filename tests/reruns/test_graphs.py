@@ -17,7 +17,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.runtime import Runtime
 from langgraph.store.memory import InMemoryStore
-from langgraph.types import Command, interrupt
+from langgraph.types import Command, Send, interrupt
 
 from musubito import MusubitoEngine, MusubitoError, SQLiteStorage, StepConfiguration, run, use_musubito_engine
 from musubito.lineage import Lineage, RerunRow, rerun
@@ -354,6 +354,95 @@ def test_what_any_step_wrote_tells_answers_apart() -> None:
     audited("hey").invoke({"text": "you"})
     row = made_once_more(audited("hi"))
     assert (row.verdict, row.after) == ("differs", {"hidden": "logged", "text": "hi you"})
+
+
+def logged(words: str) -> Any:
+    def log(_state: Sums) -> None:
+        return None
+
+    return (
+        StateGraph(Sums).add_sequence([("tell", lambda state: {"text": f"{words} you"}), log]).add_edge(START, "tell")
+    )
+
+
+def in_turn(words: str) -> Any:
+    nodes = [("first", lambda state: {"seen": [words]}), ("second", lambda state: {"seen": ["the end"]})]
+    return StateGraph(Sums).add_sequence(nodes).add_edge(START, "first")
+
+
+def fanned_out(words: str) -> Any:
+    builder = StateGraph(Sums).add_node(
+        "each", lambda state: {"seen": [f"{words if state['longest'] == 0 else ''} you"]}
+    )
+    sends = [Send("each", {"longest": number}) for number in range(3)]
+    return builder.add_conditional_edges(START, lambda _: sends, ["each"])
+
+
+def in_a_loop(words: str) -> Any:
+    def tell(state: Sums) -> Sums:
+        return {"seen": [words if len(state["seen"]) == 0 else "again"]}
+
+    builder = StateGraph(Sums).add_node(tell).add_edge(START, "tell")
+    return builder.add_conditional_edges("tell", lambda state: "tell" if len(state["seen"]) < 3 else "__end__")
+
+
+@pytest.mark.parametrize("built", [logged, in_turn, fanned_out, in_a_loop])
+def test_what_any_call_wrote_to_the_state_tells_answers_apart(built: Callable[[str], Any]) -> None:
+    def graph(words: str) -> Any:
+        return musubito_graph(built(words).compile(name="written"))
+
+    before = graph("hey").invoke({"text": "you"})
+    assert made_once_more(graph("hey")).verdict == "same"
+    row = made_once_more(graph("hi"))
+    assert row.verdict == "differs"
+    bare = built("hi").compile().invoke({"text": "you"})
+    for answer, truth in ((row.before, before), (row.after, bare)):
+        assert {key: value for key, value in truth.items() if value} == {"text": "you"} | answer
+
+
+@pytest.mark.parametrize("form", ["call_{}abcdef0123456789", "tooluse_{}-_3Zq0vN8qLx2Tf6R", "{}8aB3xK91"])
+def test_a_tool_call_is_the_same_whatever_id_a_model_gives_it(form: str) -> None:
+    @tool
+    def look(what: str) -> str:
+        "Look it up."
+        return "found"
+
+    def asking_for(words: str, number: str) -> Any:
+        def ask(state: MessagesState) -> Any:
+            call = {"name": "look", "args": {"what": "it"}, "id": form.format(number)}
+            return {"messages": [AIMessage(words, tool_calls=[call])]}
+
+        builder = StateGraph(MessagesState).add_sequence([ask, ("tools", ToolNode([look]))]).add_edge(START, "ask")
+        return musubito_graph(builder.compile(name="asks"))
+
+    asking_for("let me see", "1").invoke({"messages": [("user", "it?")]})
+    assert made_once_more(asking_for("I look", "2")).verdict == "same"
+
+
+def test_what_follows_an_approval_in_its_node_is_not_paid_again() -> None:
+    def approving(words: str) -> Any:
+        def approve(state: Sums) -> Sums:
+            answer = interrupt("go?")
+            ran.append("paid")
+            return {"text": answer}
+
+        nodes = [approve, ("tell", lambda state: {"text": f"{words} {state['text']}"})]
+        builder = StateGraph(Sums).add_sequence(nodes).add_edge(START, "approve")
+        return musubito_graph(builder.compile(name="approving", checkpointer=InMemorySaver()))
+
+    graph = approving("then")
+    graph.invoke({"text": "x"}, thread())
+    graph.invoke(Command(resume="yes"), thread())
+    for words, verdict in (("then", "same"), ("so", "differs")):
+        assert made_once_more(approving(words)).verdict == verdict
+        assert ran == []
+
+
+def test_a_name_of_no_live_step_is_refused() -> None:
+    graph = musubito_graph(logged("hey").compile(name="written"))
+    graph.invoke({"text": "you"})
+    with pytest.raises(MusubitoError, match="no step is called 'lokk'"):
+        rerun(graph, last=1, live_tools=["lokk"])
 
 
 def test_messages_are_compared_by_what_they_say_and_not_by_their_ids() -> None:

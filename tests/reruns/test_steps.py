@@ -249,6 +249,94 @@ def test_an_effect_is_answered_as_before_and_never_runs() -> None:
     assert ran == ["pay 5"]
 
 
+def test_an_edited_effect_takes_place_in_the_next_ordinary_run() -> None:
+    def ordering(prompt: str, **policy: Any) -> Step:
+        @musubito_step(StepConfiguration("external_effect"), name="pay", **policy)
+        def pay(what: str) -> str:
+            ran.append(what)
+            return f"paid {what}"
+
+        @musubito_step(name="order")
+        def order(what: str) -> str:
+            return f"{prompt} {pay(what).value}"
+
+        return order
+
+    ordering("Order", operation_version="1")("tea")
+    edited = ordering("Ordered", operation_version="2")
+    rerun(edited)
+    assert ran == ["tea"]
+    edited("tea")
+    assert ran == ["tea", "tea"]
+
+
+def test_a_step_that_runs_each_time_runs_in_the_next_ordinary_run() -> None:
+    def outer(words: str) -> Step:
+        @musubito_step(StepConfiguration(force_reexecution=True), name="now")
+        def now() -> str:
+            ran.append("now")
+            return "now"
+
+        @musubito_step(name="say")
+        def say() -> str:
+            return f"{words} {now().value}"
+
+        return say
+
+    outer("It is")()
+    rerun(outer("It was"))
+    assert ran == ["now"]
+    outer("It was")()
+    assert ran == ["now", "now"]
+
+
+def test_an_answer_that_was_replaced_since_is_not_handed_on_to_ordinary_runs(engine: MusubitoEngine) -> None:
+    def outer(words: str) -> Step:
+        @musubito_step(StepConfiguration("deterministic"), name="count")
+        def count() -> int:
+            ran.append("")
+            return len(ran)
+
+        @musubito_step(name="say")
+        def say() -> str:
+            return f"{words} {count().value}"
+
+        return say
+
+    outer("It is")()
+    with run(mode="refresh"):
+        outer("It is")()
+    first = min(Lineage(engine).runs(), key=lambda each: each.started_at)
+    (row,) = rerun(outer("It was"), runs=[first.run_id]).rows
+    assert row.after == "It was 1"
+    assert outer("It was")().value == "It was 2"
+
+
+def test_what_was_answered_inside_a_replayed_step_is_not_given_again() -> None:
+    def asking(words: str) -> Step:
+        @musubito_step(StepConfiguration("live"), name="state")
+        def state() -> str:
+            ran.append("state")
+            return f"state {len(ran)}"
+
+        @musubito_step(name="first")
+        def first() -> str:
+            return f"first {state().value}"
+
+        @musubito_step(name="second")
+        def second() -> str:
+            return f"{words} {state().value}"
+
+        @musubito_step(name="both")
+        def both() -> str:
+            return f"{first().value}, {second().value}"
+
+        return both
+
+    asking("then")()
+    assert rerun(asking("so")).rows[0].after == "first state 1, so state 2"
+
+
 def test_each_sample_of_an_affected_step_is_another() -> None:
     recorded("a")
     report = rerun(program("Hello"), samples=2, concurrency=1)

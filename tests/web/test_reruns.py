@@ -78,8 +78,8 @@ def test_a_rerun_shows_what_differs_and_by_links_all_or_one_verdict(site: Site) 
     report = rerun_of("plain", "polite", "bad", "wide")
     text = site.says(address(report))
     assert "not the same 3 same 1 differs 1 diverged 1 failed 1 all 4" in text
-    assert "Ran 4 of 11 calls" in text
-    assert "Code edited since: answer , write What ran: write 2, answer 2" in text
+    assert "Ran 6 of 11 calls" in text
+    assert "Code edited since: answer , write What ran: write 3, answer 3" in text
     assert rows(site.get(address(report))) == ["plain", "wide", "bad"]
     assert sorted(rows(site.get(address(report), show="all"))) == ["bad", "plain", "polite", "wide"]
     assert rows(site.get(address(report), show="failed")) == ["bad"]

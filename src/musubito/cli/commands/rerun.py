@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -161,13 +162,20 @@ def start(
     """
     if fail_under is not None and judge is None:
         raise click.UsageError("--fail-under needs a --judge")
+    if fail_under is not None and not isfinite(fail_under):
+        raise click.UsageError(f"--fail-under is a number, not {fail_under}")
+    if inputs is not None and (last or runs or since is not None or tags or where is not None):
+        raise click.UsageError("--inputs stands in place of runs: leave out --last, --run, --since, --tag and --where")
     lineage = context.lineage
     with called_without_arguments(target), use_musubito_engine(context.engine):
         what = _target(context, target, call_)
         scoring = None if judge is None else step_of_judge(named_in_module(context, judge)[1])
-        options = RerunOptions(
-            live, samples, budget, concurrency, _file("--config", config) or {}, _file("--context", context_)
-        )
+        try:
+            options = RerunOptions(
+                live, samples, budget, concurrency, _file("--config", config) or {}, _file("--context", context_)
+            )
+        except (TypeError, ValueError) as error:
+            raise CommandError(str(error)) from None
         if inputs is not None:
             cases = cases_of_inputs(what, _lines(inputs), context.engine.namespace)
         else:
@@ -230,13 +238,20 @@ def _target(context: CommandContext, target: str, call: str | None) -> Target:
 
 
 def _file(option: str, path: Path | None) -> Any:
-    return None if path is None else json_option_value(option, path.read_text(encoding="utf-8"))
+    return None if path is None else json_option_value(option, _text(path))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"{path} is no text in UTF-8: {error}") from None
 
 
 def _lines(path: Path) -> list[Any]:
     """Return the values of a file with one JSON value a line."""
     values = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(_text(path).splitlines(), 1):
         if line.strip():
             try:
                 values.append(json.loads(line))
@@ -310,8 +325,9 @@ def _summary(report: RerunReport) -> list[str]:
         counts.append(f"{report.left:,} not made")
     parts = [f"ran {report.ran:,} of {report.calls:,} calls"]
     spent, whole = worth(report.spent), worth(report.whole)
+    is_whole = not report.left and report.counts.keys() <= {"same", "differs", "new", "not rerun"}
     if whole:
-        parts.append(f"spent {spent or 'nothing'}, a full rerun {whole}")
+        parts.append(f"spent {spent or 'nothing'}" + (f", a full rerun {whole}" if is_whole else ""))
     if judging := worth(report.judging):
         parts.append(f"judging {judging}")
     if report.summary.wall_ms is not None:

@@ -62,6 +62,17 @@ class RecordedAnswers:
             return self._take(operation, lambda answer: answer.input_hash == input_hash or answer.arguments == asked)
         return self._take(operation, lambda answer: answer.input_hash == input_hash)
 
+    def give_back(self, operation: str, answer: RecordedAnswer) -> None:
+        """Let an answer be the next one again: the call could not be given it."""
+        with self._lock:
+            self._answers[operation].insert(0, answer)
+
+    def use_up(self, executions: Collection[int]) -> None:
+        """Take out the answers to calls inside of one that was answered as a whole."""
+        with self._lock:
+            for operation, recorded in self._answers.items():
+                self._answers[operation] = [answer for answer in recorded if answer.execution not in executions]
+
     def _take(self, operation: str, answers: Callable[[RecordedAnswer], bool]) -> RecordedAnswer | None:
         with self._lock:
             recorded = self._answers.get(operation, [])

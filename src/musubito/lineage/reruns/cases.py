@@ -45,6 +45,10 @@ class Selection:
     where: str | None = None
     run_ids: Sequence[str] = ()
 
+    def __post_init__(self) -> None:
+        if self.last is not None and self.last < 1:
+            raise ValueError(f"last is at least 1, not {self.last}")
+
 
 def cases_of(lineage: Lineage, target: Target, chosen: Selection, known: Collection[str] = ()) -> list[Case]:
     """Return the cases to rerun, the newest first. Raises `LineageError` if there is none.
@@ -72,8 +76,11 @@ def cases_of(lineage: Lineage, target: Target, chosen: Selection, known: Collect
 
 
 def cases_of_inputs(target: Target, lines: Iterable[Any], namespace: str) -> list[Case]:
-    """Return cases for inputs that no run was given."""
-    return [Case((), namespace, Chain([Given(target.first_of(line))], [None])) for line in lines]
+    """Return cases for inputs that no run was given. Raises `MusubitoError` for none, and for one that does not fit."""
+    cases = [Case((), namespace, Chain([Given(target.first_of(line))], [None])) for line in lines]
+    if not cases:
+        raise LineageError("there are no inputs")
+    return cases
 
 
 def _summaries(lineage: Lineage, target: Target, chosen: Selection) -> Iterable[RunSummary]:

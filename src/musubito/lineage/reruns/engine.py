@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 from typing import Any, Final
 
@@ -27,14 +28,14 @@ from musubito.engine.effects import CallKinds, EffectCall
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.frame import Dependencies, Run
 from musubito.engine.modes import REPLAY, Mode
-from musubito.engine.requests import CallSteps, Raised, Returned, RunQuery
+from musubito.engine.requests import CallSteps, CheckDependency, Raised, Returned, RunQuery
 from musubito.engine.scope import Scope
 from musubito.errors import MusubitoError, StoreError
 from musubito.lineage.reruns.answers import RecordedAnswer, RecordedAnswers
 from musubito.model import MusubitoResult, StepDefinition, StepType
 from musubito.reasons import ReplayReason, reason_of
-from musubito.store.queries import OlderCandidates
-from musubito.store.rows import Candidate, ExternalRead
+from musubito.store.queries import OlderCandidates, SampleTree
+from musubito.store.rows import ANSWER, SEEN, Candidate, ExternalRead
 
 OF_ONE_RUN: Final = (
     ReplayReason.LIVE_INSIDE,
@@ -47,6 +48,8 @@ OF_ONE_RUN: Final = (
 """Reasons for which a result is never replayed in another run, though it is what this run was given."""
 
 
+MAY_HOLD_LIVE: Final = (ReplayReason.LIVE_INSIDE, ReplayReason.INTERRUPT_ANSWERED, ReplayReason.TOOL_FAILED)
+"""Those of results inside of which a live step may have run."""
 _OF_THEN: Final = ReplayReason.CALL_NOT_RECORDED.of("an answer of then, which has been replaced since")
 
 
@@ -162,6 +165,9 @@ class RerunEngine(MusubitoEngine):
 class _AnsweredCall(CallProtocol):
     """A call that may be answered as in the original run."""
 
+    _is_replaced = False
+    """True if the answer of then is no sample, and a newer one is stored."""
+
     @property
     def _reruns(self) -> RerunEngine:
         engine: Any = self.engine
@@ -195,7 +201,15 @@ class _AnsweredCall(CallProtocol):
         """
         operation, digest = self.call.definition.name, self._identity.input_digest
         answer = attempt.answers.to_same_call(operation, digest, self.call.code.fingerprint)
-        if answer is None or not (self._identity.across or answer.keys.reuse == self.keys.reuse):
+        if answer is None:
+            return None
+        hit = yield from self._given(answer, attempt)
+        if hit is None:
+            attempt.answers.give_back(operation, answer)  # as before an interrupt that is resumed
+        return hit
+
+    def _given(self, answer: RecordedAnswer, attempt: RerunAttempt) -> CallSteps[MusubitoResult[Any] | None]:
+        if not (self._identity.across or answer.keys.reuse == self.keys.reuse):
             return None
         candidate = yield from self._candidate(answer)
         why = None if candidate is None else candidate.not_replayable
@@ -204,22 +218,34 @@ class _AnsweredCall(CallProtocol):
         reads: Sequence[ExternalRead] = ()
         if candidate.holds & READS:
             reads = counting(self.call, self.engine, (yield from self._reads(candidate)))
+            if any(read.kind == ANSWER for read in reads) and (yield from self._is_answered()):
+                reads = [read for read in reads if read.kind != ANSWER]  # it is answered as it was then
             if not (yield from self._unchanged(reads)):
                 return None
         value = yield from self._value(candidate)
         if isinstance(value, ReplayReason):
             return None
+        if why is not None:
+            attempt.answers.use_up((yield RunQuery(SampleTree(candidate.execution))).keys())
         self.keys = answer.keys  # there the answer is recorded
         usage = yield from self._usage(candidate)
         hit = self._replayed(candidate, value.value, reads, usage, ReplayReason.AS_RECORDED)
-        if why is not None or candidate.invalid:
+        if why is not None or candidate.invalid or self._is_replaced or self.call.definition.semantics.runs_each_time:
             # Steps around it may be recorded now, and are not replayed, either.
             self._propagate(Dependencies((), (), None, None, why or _OF_THEN, samples=False))
         return hit
 
+    def _is_answered(self) -> CallSteps[bool]:
+        """Tell whether the call is given a person's answer now."""
+        ambient = self.scope.ambient
+        if ambient is None:
+            return False
+        answers: Returned[Any] | Raised = yield CheckDependency(partial(ambient.observe, SEEN, "answers"))
+        return isinstance(answers, Returned) and answers.value is not None
+
     def _is_of_one_run(self, reason: ReplayReason) -> bool:
         """Tell whether a result that no other run may be given can be given to a rerun of its run."""
-        if self._reruns.live and reason in (ReplayReason.LIVE_INSIDE, ReplayReason.TOOL_FAILED):
+        if self._reruns.live and reason in MAY_HOLD_LIVE:
             return False
         return reason in OF_ONE_RUN
 
@@ -236,10 +262,15 @@ class _AnsweredCall(CallProtocol):
         if candidate is None or isinstance(value, ReplayReason):
             raise self._diverged(attempt, f"what it was answered is not there: {value}")
         is_edited = answer.code != self.call.code.fingerprint
+        is_of_then = answer.keys.reuse != self.keys.reuse or self.call.definition.semantics.force_reexecution
         self.keys = answer.keys  # there the answer is recorded, whatever the code is now
         usage = yield from self._usage(candidate)
         reason = ReplayReason.OLD_CODE if is_edited else ReplayReason.AS_RECORDED
-        return self._replayed(candidate, value.value, (), usage, reason)
+        result = self._replayed(candidate, value.value, (), usage, reason)
+        if is_of_then:
+            # An ordinary run has to do it anew, so a step around it that is recorded now is not replayed there.
+            self._propagate(Dependencies((), (), None, None, _OF_THEN, samples=False))
+        return result
 
     def _stopped_by(self) -> MusubitoError | None:
         """Return the error that has stopped the rerun of the call's run, or of any run where it cannot be told."""
@@ -251,7 +282,12 @@ class _AnsweredCall(CallProtocol):
         found: Sequence[Candidate] = yield RunQuery(
             OlderCandidates(answer.keys, self.engine.namespace, across=False, oldest=-inf)
         )
-        return next((candidate for candidate in found if candidate.execution == answer.execution), None)
+        candidate = next((candidate for candidate in found if candidate.execution == answer.execution), None)
+        # Of samples, each is as good as another.
+        self._is_replaced = (
+            bool(found) and candidate is not found[0] and candidate is not None and candidate.pool is None
+        )
+        return candidate
 
     def _diverged(self, attempt: RerunAttempt, why: str) -> Diverged:
         self._reason = ReplayReason.DIVERGED

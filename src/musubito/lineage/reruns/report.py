@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Any, Final
@@ -17,7 +17,7 @@ from musubito.lineage.readers.reader import Lineage
 from musubito.lineage.readers.run_reader import JUDGES, RERUN, RERUN_OF, tokens_of_call
 from musubito.lineage.readers.run_texts import text_of_output, texts_of_runs
 from musubito.lineage.reports import Cost, LineageError, RunSummary, Tokens
-from musubito.lineage.reruns.readable import readable
+from musubito.lineage.reruns.readable import is_same, merged, outputs_in
 from musubito.model import ReplayReason
 from musubito.payloads.codec import ERROR
 from musubito.store.rows import LeaseOwner
@@ -54,6 +54,7 @@ class RerunRow:
     - `question`: one line of what was asked. `before`, `after`: the answers as plain data.
     - `scores`: what a judge returned, by name.
     - `not_run`: live steps and effects that were edited, and were answered as before.
+    - `gathers`: the keys of a graph's state that gather what is written. Of a chat, what the assistant said counts.
     """
 
     run_ids: tuple[str, ...]
@@ -70,6 +71,7 @@ class RerunRow:
     spent: Cost = NOTHING
     saved: Cost = NOTHING
     scores: Mapping[str, float] = field(default_factory=dict)
+    gathers: tuple[str, ...] = ()
 
     @property
     def differences(self) -> list[Difference]:
@@ -165,7 +167,7 @@ def rerun_report(lineage: Lineage, run: str, *, contents: bool = True) -> RerunR
     asked = (summary.tags or {}).get(RERUN)
     if not isinstance(asked, dict):
         raise LineageError(f"{run} is no rerun; 'musubito rerun list' lists them")
-    rows, steps, judging = _rows(lineage, summary.run_id)
+    rows, steps, judging = _rows(lineage, summary.run_id, tuple(asked.get("gathers", ())))
     rows += [
         RerunRow((run_id,), None, 0, "not rerun", why, "", None, None)
         for run_id, why in asked.get("skipped", {}).items()
@@ -179,7 +181,8 @@ def rerun_report(lineage: Lineage, run: str, *, contents: bool = True) -> RerunR
 @reports_damage
 def rerun_row(lineage: Lineage, rerun: str, run: str) -> RerunRow:
     """Return the row of a rerun that a run in it is, by the ids of both. Raises `LineageError`."""
-    rows, *_ = _rows(lineage, rerun, only=run)
+    asked = (lineage.head(rerun).tags or {})[RERUN]
+    rows, *_ = _rows(lineage, rerun, tuple(asked.get("gathers", ())), only=run)
     if not rows:
         raise LineageError(f"the rerun made no run {run}")
     return with_contents(lineage, rows)[0]
@@ -198,7 +201,8 @@ def rerun_of(lineage: Lineage, run: RunSummary) -> str | None:
 def with_contents(lineage: Lineage, rows: Sequence[RerunRow]) -> list[RerunRow]:
     """Return rows with what was asked, both answers, and with what a run failed."""
     questions = texts_of_runs(lineage, list({row.run_ids[0] if row.run_ids else row.rerun_id or "" for row in rows}))
-    answers = _values(lineage, _of_both(lineage, {row.rerun_id: row.run_ids for row in rows if row.rerun_id}))
+    given = _of_both(lineage, {row.rerun_id: row.run_ids for row in rows if row.rerun_id})
+    answers = _values(lineage, given, rows[0].gathers if rows else ())
     failures = _failures(lineage, [row.rerun_id for row in rows if row.rerun_id and row.verdict == "failed"])
     shown = []
     for row in rows:
@@ -241,15 +245,14 @@ Given = tuple[str, int, str]
 
 
 def _answers(lineage: Lineage, runs: Sequence[str]) -> dict[str, list[Given]]:
-    """Return what the last call of each step at the top of each run was given; nothing if the last one failed."""
+    """Return what the calls at the top of each run were given; nothing if the last one failed."""
     answers: dict[str, list[Given]] = {}
-    for run, (failed, execution, artifact, namespace) in _of_runs(lineage, "answers_of_runs", runs):
-        given = answers.setdefault(run, [])
-        if failed:
-            given.clear()
-        elif artifact is not None:
-            given.append((namespace, execution, binary(artifact).hex()))
-    return {run: given for run, given in answers.items() if given}
+    failed = set[str]()
+    for run, (has_failed, execution, artifact, namespace) in _of_runs(lineage, "answers_of_runs", runs):
+        (failed.add if has_failed else failed.discard)(run)
+        if artifact is not None and not has_failed:
+            answers.setdefault(run, []).append((namespace, execution, binary(artifact).hex()))
+    return {run: given for run, given in answers.items() if run not in failed}
 
 
 def _of_both(lineage: Lineage, made: Mapping[str, tuple[str, ...]]) -> dict[Hashable, list[Given]]:
@@ -262,20 +265,13 @@ def _of_both(lineage: Lineage, made: Mapping[str, tuple[str, ...]]) -> dict[Hash
     return answers
 
 
-def _values(lineage: Lineage, answers: Mapping[Hashable, Sequence[Given]]) -> dict[Hashable, Any]:
-    """Return the answer of each run: of several steps, what was given last under each key; else what was given last."""
+def _values(
+    lineage: Lineage, answers: Mapping[Hashable, Sequence[Given]], gathers: Collection[str] = ()
+) -> dict[Hashable, Any]:
+    """Return the answer of each run: what was given under each key of a state; else what was given last."""
     wanted = list(dict.fromkeys(one for given in answers.values() for one in given))
-    values = dict(zip(wanted, map(readable, lineage.given(wanted)), strict=True))
-    return {run: _merged([values[one] for one in given]) for run, given in answers.items()}
-
-
-def _merged(parts: Sequence[Any]) -> Any:
-    if not all(isinstance(part, dict) for part in parts):
-        return parts[-1]
-    merged: dict[str, Any] = {}
-    for part in reversed(parts):
-        merged |= {key: value for key, value in part.items() if key not in merged}
-    return merged
+    values = dict(zip(wanted, map(outputs_in, lineage.given(wanted)), strict=True))
+    return {run: merged([output for one in given for output in values[one]], gathers) for run, given in answers.items()}
 
 
 def _failures(lineage: Lineage, runs: Sequence[str]) -> dict[str, str]:
@@ -307,7 +303,9 @@ def scores_in(returned: Any) -> Mapping[str, float]:
     return {str(name): float(score) for name, score in named.items()}
 
 
-def _rows(lineage: Lineage, rerun: str, only: str | None = None) -> tuple[list[RerunRow], Counter[str], Cost]:
+def _rows(
+    lineage: Lineage, rerun: str, gathers: tuple[str, ...], only: str | None = None
+) -> tuple[list[RerunRow], Counter[str], Cost]:
     """Return the rows of a rerun without contents, how often each step ran, and what a judge spent."""
     parts = [
         (binary(run).hex(), lineage.tags(tags) or {}, status, process)
@@ -323,7 +321,7 @@ def _rows(lineage: Lineage, rerun: str, only: str | None = None) -> tuple[list[R
     for run, (replayed, model, tokens_in, tokens_out, by_call) in _of_runs(lineage, "usage_of_runs", list(costs)):
         tokens = tokens_of_call(by_call) if by_call else {model: Tokens(int(tokens_in), int(tokens_out))}
         costs[run][replayed] += Cost(tokens=tokens)
-    same = _same_answers(lineage, made)
+    same = _same_answers(lineage, made, gathers)
     judged = {run: str(tags[JUDGES]) for run, tags, status, _ in parts if JUDGES in tags and status == "finished"}
     scores = _scores(lineage, judged)
     steps: Counter[str] = Counter()
@@ -332,13 +330,13 @@ def _rows(lineage: Lineage, rerun: str, only: str | None = None) -> tuple[list[R
         is_running = status == "running" and not is_dead(LeaseOwner(b"", host, pid, started, 0.0))
         if run not in made or is_running:
             continue
-        verdict, why = _verdict(status, calls[run])
+        verdict, why = _verdict(status, calls[run], is_first=not made[run])
         if verdict == "finished":
             verdict = "new" if not made[run] else "same" if same.get(run) else "differs"
         ran, took = Counter[str](), [0.0, 0.0]
         for operation, outcome, _, number, compute_ms in calls[run]:
             took[outcome == "replayed"] += compute_ms
-            if outcome == "ran":
+            if outcome == "ran" or (outcome == "failed" and verdict == "failed"):
                 ran[operation] += number
         steps += ran
         spent, saved = (cost + Cost(compute_ms) for cost, compute_ms in zip(costs[run], took, strict=True))
@@ -358,28 +356,24 @@ def _rows(lineage: Lineage, rerun: str, only: str | None = None) -> tuple[list[R
                 spent,
                 saved,
                 scores.get(run, {}),
+                gathers,
             )
         )
     return rows, steps, sum((costs[run][False] for run, tags, *_ in parts if JUDGES in tags), Cost())
 
 
-def _same_answers(lineage: Lineage, made: Mapping[str, tuple[str, ...]]) -> dict[str, bool]:
+def _same_answers(lineage: Lineage, made: Mapping[str, tuple[str, ...]], gathers: Collection[str]) -> dict[str, bool]:
     """Return of runs whether each answered as the runs that it makes once more."""
     given = _of_both(lineage, made)
     # Of equal artifacts, the values need not be read.
     artifacts = {run: [one[::2] for one in answer] for run, answer in given.items()}
     unequal = {run: ids for run, ids in made.items() if artifacts.get(run) != artifacts.get(ids)}
     wanted = dict.fromkeys([*unequal, *unequal.values()])
-    values = _values(lineage, {run: given[run] for run in wanted if run in given})
-    return {run: run not in unequal or _is_same(values.get(ids), values.get(run)) for run, ids in made.items()}
+    values = _values(lineage, {run: given[run] for run in wanted if run in given}, gathers)
+    return {run: run not in unequal or is_same(values.get(ids), values.get(run), gathers) for run, ids in made.items()}
 
 
-def _is_same(before: Any, after: Any) -> bool:
-    # Python tells most that differ faster, but not 1 from true.
-    return before == after and not differences(before, after, most=1)
-
-
-def _verdict(status: str, calls: Sequence[Sequence[Any]]) -> tuple[str, str]:
+def _verdict(status: str, calls: Sequence[Sequence[Any]], *, is_first: bool) -> tuple[str, str]:
     """Return how a run of a rerun ended, and why."""
     if status == "diverged":
         new = next((call[0] for call in calls if call[2] == ReplayReason.DIVERGED.name), None)
@@ -387,6 +381,8 @@ def _verdict(status: str, calls: Sequence[Sequence[Any]]) -> tuple[str, str]:
             "diverged",
             f"{new} was asked something new, or had no answer then"
             if new
+            else "it asked for an answer, and there is none to an input"
+            if is_first
             else "it asked for an answer at another step than before",
         )
     if status == "cancelled":

@@ -9,6 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from math import inf
 from typing import Any, TypeVarTuple
 
 from musubito.engine.engine import MusubitoEngine
@@ -21,7 +22,7 @@ from musubito.lineage.readers.plan import Estimates
 from musubito.lineage.readers.prices import dollars
 from musubito.lineage.readers.reader import Lineage
 from musubito.lineage.readers.run_reader import JUDGES, RERUN, RERUN_OF
-from musubito.lineage.reports import Cost, Tokens
+from musubito.lineage.reports import Cost, LineageError, Tokens
 from musubito.lineage.reruns.answers import RecordedAnswers, answers_of
 from musubito.lineage.reruns.cases import Case
 from musubito.lineage.reruns.engine import BudgetSpent, Diverged, RerunAttempt, RerunEngine
@@ -51,6 +52,16 @@ class RerunOptions:
     config: Mapping[str, Any] = field(default_factory=dict)
     context: Any = None
 
+    def __post_init__(self) -> None:
+        """Raise `ValueError` or `TypeError` for what is no option."""
+        for name, number in (("samples", self.samples), ("concurrency", self.concurrency)):
+            if number < 1:
+                raise ValueError(f"{name} is at least 1, not {number}")
+        if self.budget is not None and not 0 <= self.budget < inf:
+            raise ValueError(f"a budget is a number of dollars, not {self.budget}")
+        if not isinstance(self.config, Mapping):
+            raise TypeError(f"a config is an object, not {self.config!r:.80}")
+
     @property
     def known(self) -> set[str]:
         """Return the names of the parts of an input that these replace."""
@@ -70,11 +81,14 @@ def rerun_cases(
 
     `judge` is called with the input, the answer before and the answer now. `progress` is called with the number of runs
     made, of all, and the dollars spent so far. What was made stays made if this is interrupted: the same rerun then
-    replays it. Raises `StoreError`, and `JudgeError` for a judge that fails.
+    replays it. Raises `StoreError`, `LineageError` for a live step that nobody knows, and `JudgeError` for a judge that
+    fails.
     """
+    _check_names(lineage, target, options.live)
     runs = [(case, sample) for case in cases if not case.problem for sample in range(options.samples)]
     skipped = {case.run_ids[0]: case.problem for case in cases if case.problem and case.run_ids}
     asked = {"target": target.name, "samples": options.samples, "runs": len(cases), "skipped": skipped}
+    asked["gathers"] = list(target.gathers)
     engine = lineage.engine
     whole = engine._new_run(f"rerun {target.name}", json.dumps({RERUN: asked}))
     engine.journal.append(whole)
@@ -102,6 +116,18 @@ def rerun_cases(
         engine.journal.append(whole)
         engine.flush()
     return rerun_id
+
+
+def _check_names(lineage: Lineage, target: Target, live: Collection[str] | bool) -> None:
+    """Raise `LineageError` for a name of no recorded step and of no tool of the target."""
+    if isinstance(live, bool) or not live:
+        return
+    recorded = [str(name) for _, _, name in lineage.rows("all_operations")]
+    short = {name.rpartition("/")[2].rpartition(".")[2] for name in recorded} | {*target.tools}
+    known = {*recorded, *(name.rpartition("/")[2] for name in recorded), *short}
+    for name in live:
+        if name not in known:
+            raise LineageError(f"no step is called {name!r}; there are {', '.join(sorted(short))}")
 
 
 def _in_turn(

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any, Final, NamedTuple, Protocol
 
 from musubito.api.stream import MusubitoStream
@@ -56,6 +57,10 @@ class Target(Protocol):
 
     name: str
     """The name of its runs."""
+    gathers: Sequence[str]
+    """The keys of its state that gather what is written to them; none of a step."""
+    tools: Sequence[str]
+    """The names of its tools; none of a step."""
 
     def first_of(self, line: Any) -> Mapping[str, Any]:
         """Return what a run of this input begins with. Raises `MusubitoError` for an input that it cannot be given."""
@@ -67,6 +72,9 @@ class Target(Protocol):
 class StepTarget:
     """A step whose recorded calls can be made once more."""
 
+    gathers: Sequence[str] = ()
+    tools: Sequence[str] = ()
+
     def __init__(self, step: Any) -> None:
         definition: StepDefinition = step.__musubito_step__
         self._step = step
@@ -76,6 +84,12 @@ class StepTarget:
         """Return the arguments of a call: an object by name, or a list."""
         if not isinstance(line, dict | list):
             raise MusubitoError("an input of a step is a list of arguments, or an object of arguments by name")
+        try:
+            signature(self._step).bind(
+                *(line if isinstance(line, list) else ()), **(line if isinstance(line, dict) else {})
+            )
+        except TypeError as error:
+            raise MusubitoError(f"{self.name} cannot be given {line!r:.80}: {error}") from error
         return {"arguments": line}
 
     def arguments(self, lineage: Lineage, engine: MusubitoEngine, node: NodeReport) -> Mapping[str, Any]:

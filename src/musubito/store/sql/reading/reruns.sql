@@ -47,18 +47,15 @@ WHERE c.run_id = t.id AND (u.model IS NOT NULL OR c.used IS NOT NULL OR c.tokens
 GROUP BY 1, 2, 3, 6;
 
 -- name: answers_of_runs
--- What the last call of each step at the top of runs was given: whether it failed, its execution, artifact and namespace. The
--- step that was called last comes last.
+-- What the calls at the top of runs were given, in their order: whether each failed, its execution, artifact and namespace.
 {_parts_of_runs}
-SELECT top, outcome = 'failed', execution, artifact, namespace FROM (
-  SELECT t.top, c.call, t.id, c.outcome, c.execution, e.artifact, s.name AS namespace,
-    row_number() OVER (PARTITION BY t.top, c.operation ORDER BY t.id DESC, c.call DESC) AS place
-  FROM tree t CROSS JOIN _calls c
-  LEFT JOIN _operations o ON o.id = c.operation
-  LEFT JOIN _namespaces s ON s.id = o.namespace
-  LEFT JOIN _executions e ON e.id = c.execution
-  WHERE c.run_id = t.id AND t.inside = 0 AND c.parent IS NULL AND (o.name IS NULL OR o.name NOT LIKE '%/%:%')
-) l WHERE place = 1 ORDER BY top, id, call;
+SELECT t.top, c.outcome = 'failed', c.execution, e.artifact, s.name
+FROM tree t CROSS JOIN _calls c
+LEFT JOIN _operations o ON o.id = c.operation
+LEFT JOIN _namespaces s ON s.id = o.namespace
+LEFT JOIN _executions e ON e.id = c.execution
+WHERE c.run_id = t.id AND t.inside = 0 AND c.parent IS NULL AND (o.name IS NULL OR o.name NOT LIKE '%/%:%')
+ORDER BY t.top, t.id, c.call;
 
 -- name: failures_of_runs
 -- The calls of runs that failed, and with what, in the order in which they ended.
