@@ -312,6 +312,26 @@ def test_an_answer_that_was_replaced_since_is_not_handed_on_to_ordinary_runs(eng
     assert outer("It was")().value == "It was 2"
 
 
+def test_equal_calls_of_a_deterministic_step_are_given_one_answer(engine: MusubitoEngine) -> None:
+    def outer(words: str) -> Step:
+        @musubito_step(StepConfiguration("deterministic"), name="count")
+        def count() -> int:
+            ran.append("")
+            return len(ran)
+
+        @musubito_step(name="say")
+        def say() -> str:
+            return f"{words} {count().value} {count().value}"
+
+        return say
+
+    outer("It is")()
+    with run(mode="refresh"):
+        outer("It is")()
+    first = min(Lineage(engine).runs(), key=lambda each: each.started_at)
+    assert rerun(outer("It was"), runs=[first.run_id]).rows[0].after == "It was 1 1"
+
+
 def test_what_was_answered_inside_a_replayed_step_is_not_given_again() -> None:
     def asking(words: str) -> Step:
         @musubito_step(StepConfiguration("live"), name="state")

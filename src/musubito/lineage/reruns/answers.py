@@ -34,6 +34,7 @@ class RecordedAnswers:
     def __init__(self, rows: Iterable[Row] = ()) -> None:
         self._lock = threading.Lock()
         self._answers: defaultdict[str, list[RecordedAnswer]] = defaultdict(list)
+        self._given: dict[tuple[str, bytes, bytes], RecordedAnswer] = {}
         for operation, input_hash, arguments, code, node, reuse, cross, execution, outcome in rows:
             self._answers[operation].append(
                 RecordedAnswer(
@@ -48,7 +49,14 @@ class RecordedAnswers:
 
     def to_same_call(self, operation: str, input_hash: bytes, code: bytes) -> RecordedAnswer | None:
         """Take the next answer to a call of the same code with the same input; None if there is none."""
-        return self._take(operation, lambda answer: answer.input_hash == input_hash and answer.code == code)
+        found = self._take(operation, lambda answer: answer.input_hash == input_hash and answer.code == code)
+        if found is not None:
+            self._given[operation, input_hash, code] = found
+        return found
+
+    def given_to_same_call(self, operation: str, input_hash: bytes, code: bytes) -> RecordedAnswer | None:
+        """Return the answer that such a call was given last: equal calls of a deterministic step share one."""
+        return self._given.get((operation, input_hash, code))
 
     def to_same_question(
         self, operation: str, input_hash: bytes, arguments: Mapping[str, bytes]

@@ -199,14 +199,20 @@ class _AnsweredCall(CallProtocol):
 
         It is given whatever has become of it since: it may be too old by now, invalidated, or given as a sample.
         """
-        operation, digest = self.call.definition.name, self._identity.input_digest
-        answer = attempt.answers.to_same_call(operation, digest, self.call.code.fingerprint)
+        same = operation, *_ = self.call.definition.name, self._identity.input_digest, self.call.code.fingerprint
+        answer = attempt.answers.to_same_call(*same)
         if answer is None:
-            return None
+            given = attempt.answers.given_to_same_call(*same)
+            is_sample = given is None or (yield from self._is_sample(given))
+            return None if given is None or is_sample else (yield from self._given(given, attempt))
         hit = yield from self._given(answer, attempt)
         if hit is None:
             attempt.answers.give_back(operation, answer)  # as before an interrupt that is resumed
         return hit
+
+    def _is_sample(self, answer: RecordedAnswer) -> CallSteps[bool]:
+        candidate = yield from self._candidate(answer)
+        return candidate is None or candidate.pool is not None
 
     def _given(self, answer: RecordedAnswer, attempt: RerunAttempt) -> CallSteps[MusubitoResult[Any] | None]:
         if not (self._identity.across or answer.keys.reuse == self.keys.reuse):
